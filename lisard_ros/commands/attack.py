@@ -23,7 +23,6 @@ from lisard_ros.commands.output import REPORT_EVERY_S, OutputPath, table, to_jso
 from lisard_ros.errors import LisardError, UsageError
 from lisard_ros.evaluation import limits as limit_rules
 from lisard_ros.evaluation import self_test
-from lisard_ros.evaluation.limits import FAILED, LATENCIES
 from lisard_ros.evaluation.self_test_report import JUDGED_WORDS, SelfTestProgress, SelfTestReport
 from lisard_ros.inference.pipeline import Pipeline, open_pipeline
 from lisard_ros.provenance import made
@@ -262,7 +261,7 @@ def text(report: SelfTestReport) -> str:
     judged, false_boxes = ["judged by"] * (len(kinds) > 1), ["false boxes"] * boxes
     columns = (*judged, right, "attack succeeds", *false_boxes)
     lines = table(("injection", "knowledge", *columns, "n/a", "limit", "verdict"), rows)
-    others = [str(verdict) for verdict in report.verdicts if verdict.metric in (*LATENCIES, FAILED)]
+    others = [str(verdict) for verdict in report.figures]
     if report.source == "references" and len(report.verdicts) - len(others) < len(report.cases):
         others.insert(0, "limits of the bundle: a margin below what these images reached at export")
     lines = "\n\n".join([lines, *(["\n".join(others)] if others else [])])

@@ -23,6 +23,7 @@ LATENCIES = ("p50_ms", "p95_ms", "p99_ms", "max_ms")
 FAILED = "failed"
 AGREEMENT_PREFIX = "agreement/"
 LIVE_PREFIX = "live/"
+FIGURES = (*LATENCIES, FAILED)  # of a self test as a whole, not of one of its cases
 NOT_ENOUGH_EVIDENCE = "not enough evidence"
 
 

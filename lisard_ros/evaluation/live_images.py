@@ -15,7 +15,7 @@ import numpy as np
 
 from lisard_ros.bundle.manifest import TrueBox
 from lisard_ros.errors import UsageError
-from lisard_ros.evaluation.limits import FAILED, LATENCIES, LEAST_BLOCKS
+from lisard_ros.evaluation.limits import FIGURES, LEAST_BLOCKS
 from lisard_ros.evaluation.references import ReferenceImages, Truth
 from lisard_ros.frames import Frame, Region, Result
 from lisard_ros.inference.pipeline import Pipeline
@@ -40,7 +40,7 @@ class LiveFrame:
 
 def evidence_s(metrics: Iterable[str], block_s: float) -> float:
     """Return how many seconds frames must cover, so that limits of these metrics can be judged; 0: any frames do."""
-    shares = [metric for metric in metrics if metric not in (*LATENCIES, FAILED)]
+    shares = [metric for metric in metrics if metric not in FIGURES]
     return LEAST_BLOCKS * block_s if shares else 0.0
 
 

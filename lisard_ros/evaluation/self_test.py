@@ -20,7 +20,7 @@ from lisard_ros.errors import BundleError, UsageError
 from lisard_ros.evaluation import limits as limit_rules
 from lisard_ros.evaluation import live_images, references
 from lisard_ros.evaluation.case_run import EXPORT_AGAIN, CaseFollower, CaseImage, StageRun, StageUnderTest
-from lisard_ros.evaluation.limits import FAILED, LATENCIES, Limit, Verdict
+from lisard_ros.evaluation.limits import FAILED, FIGURES, LATENCIES, Limit, Verdict
 from lisard_ros.evaluation.live_images import LiveFrame
 from lisard_ros.evaluation.references import ReferenceImages
 from lisard_ros.evaluation.self_test_report import CaseResult, SelfTestProgress, SelfTestReport, Source, held_limits
@@ -83,7 +83,7 @@ def run(
     results: list[CaseResult] = []
     stages = _stages(pipeline, suite, count, seed, live)
     names = [under_test.prefix + case.injection for under_test in stages for case in under_test.cases]
-    limit_rules.require_known(limits, (*names, *LATENCIES, FAILED))
+    limit_rules.require_known(limits, (*names, *FIGURES))
     asked = {limit.metric: limit for limit in limits}
     verdicts: list[Verdict] = []
     for under_test in stages:
@@ -149,20 +149,25 @@ def with_limits(
     """Return the suite with the cases that limits name, and the limits with those of the suite, NAME=LIMIT.
 
     What a user asks for is judged by `evaluation.limits`; a case without a limit of the user's keeps the bundle's own.
+    NAME=LIMIT of FIGURES, such as p95_ms=50, is a limit and no case: the suite keeps the cases that it has without it.
 
     Args:
         bundle: The bundle under test.
-        suite: As the user names it; empty: `usual_suite`.
+        suite: As the user names it; empty, or with limits of FIGURES alone: `usual_suite`.
         limits: As the user sets them.
         detector: The bundle in front.
         live: Whether other images than the bundle's own are attacked.
     """
-    cases = [limit for limit in limits if limit.metric not in (*LATENCIES, FAILED)]
+    asked = {limit.metric: limit for limit in limits}
+    figures = [word for word in suite if "=" in word and word.partition("=")[0].strip() in FIGURES]
+    suite = tuple(word for word in suite if word not in figures)
+    own = limit_rules.parse(",".join(figures)) if figures else ()
+    limits = (*(limit for limit in own if limit.metric not in asked), *limits)
+    cases = [limit for limit in limits if limit.metric not in FIGURES]
     if not suite and not cases:
         return (), limits
     of_detector = () if detector is None else usual_suite(detector, live=live)
     words = suite or (*(DETECTOR_PREFIX + name for name in of_detector), *usual_suite(bundle, live=live))
-    asked = {limit.metric: limit for limit in limits}
     named = [limit_rules.parse(word)[0] for word in words if "=" in word and word.partition("=")[0] not in asked]
     for limit in cases:
         name = limit.metric.removeprefix(DETECTOR_PREFIX)
@@ -170,7 +175,7 @@ def with_limits(
         if of_stage is not None and name.startswith(ATTACK_PREFIX):
             stage.require_known(of_stage, name)
         elif of_stage is not None:
-            others = (*LATENCIES, FAILED) if of_stage is bundle else ()
+            others = FIGURES if of_stage is bundle else ()
             prefix = "" if of_stage is bundle else DETECTOR_PREFIX
             known = (prefix + one for one in (*stage.names(of_stage), *stage.CORRUPTIONS))
             limit_rules.require_known([limit], (*known, *others))

@@ -11,7 +11,7 @@ from lisard_ros import __version__
 from lisard_ros.attacks.threat_model import NOBODY, ThreatModel
 from lisard_ros.bundle.manifest import Counted
 from lisard_ros.evaluation.injection_settings import InjectionSettings
-from lisard_ros.evaluation.limits import FAILED, LATENCIES, Verdict
+from lisard_ros.evaluation.limits import FIGURES, Verdict
 from lisard_ros.evaluation.references import Judged
 from lisard_ros.evaluation.statistics import NO_DATA, Proportion
 
@@ -109,7 +109,7 @@ class CaseResult:
 
 @dataclass(frozen=True, slots=True)
 class SelfTestReport:
-    """The whole self test; passed only if it ran to its end, at least one case has a limit, and no case failed.
+    """The whole self test; passed only if it ran to its end, at least one limit was set, all hold, and no case failed.
 
     engine_sha256: of the file that runs, an ONNX file or an engine. device: what runs it. detector, detector_sha256,
     detector_engine_sha256: of the bundle in front, '' if there is none. source: where the images come from; origin:
@@ -141,6 +141,11 @@ class SelfTestReport:
         return self.cancelled or cases or not all(verdict.passed for verdict in self.verdicts)
 
     @property
+    def figures(self) -> tuple[Verdict, ...]:
+        """The verdicts on latencies and on failed images, which are of no case."""
+        return tuple(verdict for verdict in self.verdicts if verdict.metric in FIGURES)
+
+    @property
     def summary(self) -> str:
         """The outcome in one sentence."""
         held = held_limits(self.cases, self.verdicts)
@@ -153,5 +158,5 @@ class SelfTestReport:
 
 def held_limits(cases: Sequence[CaseResult], verdicts: Sequence[Verdict]) -> list[bool]:
     """Return for each limit that was set whether it holds: of cases, of latencies, of failed images."""
-    others = [verdict.passed for verdict in verdicts if verdict.metric in (*LATENCIES, FAILED)]
+    others = [verdict.passed for verdict in verdicts if verdict.metric in FIGURES]
     return [case.passed for case in cases if case.min_accuracy] + others

@@ -457,8 +457,10 @@ TABLE: tuple[ParameterSpec, ...] = (
         "string_array",
         (),
         "Attacks run by ~/self_test. Empty: the bundle's suite. NAME=LIMIT gives one a limit of its own, which the "
-        "lower bound of its interval must reach, also one that is not in the suite: corruption/fog/3=0.8. With a "
-        "detector in front empty means the suites of both bundles; detector/NAME is a case of the detector.",
+        "lower bound of its interval must reach, also one that is not in the suite: corruption/fog/3=0.8. p50_ms=, "
+        "p95_ms=, p99_ms= and max_ms=LIMIT limit the latency of the self test's process, failed=LIMIT the share of "
+        "images without an answer; they choose no case. With a detector in front empty means the suites of both "
+        "bundles; detector/NAME is a case of the detector.",
         read_only=False,
     ),
     ParameterSpec("self_test.seed", "integer", 0, "Seed of ~/self_test.", low=0, high=2**31 - 1, read_only=False),

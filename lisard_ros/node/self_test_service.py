@@ -20,6 +20,7 @@ from rclpy.task import Future
 from lisard_ros import backends
 from lisard_ros.errors import LisardError, UsageError
 from lisard_ros.evaluation import self_test
+from lisard_ros.evaluation.limits import LATENCIES, Verdict
 from lisard_ros.evaluation.live_images import LiveFrameCollector, evidence_s
 from lisard_ros.evaluation.self_test_report import REPORT_CASE, CaseResult, SelfTestProgress, SelfTestReport
 from lisard_ros.inference.pipeline import Pipeline
@@ -41,11 +42,15 @@ LIVE_FRAMES = 50  # where self_test.count is 0; they are kept in memory during t
 
 @dataclass(frozen=True, slots=True)
 class SelfTestOutcome:
-    """A finished self test: its report, or why there is none. unwritten: why no file holds the report that should."""
+    """A finished self test: its report, or why there is none.
+
+    unwritten: why no file holds the report that should. page: the file that shows it, '' where none was written.
+    """
 
     report: SelfTestReport | None
     error: str = ""
     unwritten: str = ""
+    page: str = ""
 
     @property
     def passed(self) -> bool:
@@ -54,9 +59,12 @@ class SelfTestOutcome:
 
     @property
     def lines(self) -> tuple[tuple[str, str], ...]:
-        """Each case by name, and its result in one line."""
-        cases = self.report.cases if self.report is not None else ()
-        return tuple((case.injection, str(case).removeprefix(f"{case.injection} ")) for case in cases)
+        """Each case and each other limit by name, with its result in one line, and where the report was written."""
+        if self.report is None:
+            return ()
+        cases = tuple((case.injection, str(case).removeprefix(f"{case.injection} ")) for case in self.report.cases)
+        others = tuple((verdict.metric, _told(verdict)) for verdict in self.report.figures)
+        return (*cases, *others, *([(REPORT_CASE, self.page)] if self.page else []))
 
     @property
     def summary(self) -> str:
@@ -192,12 +200,12 @@ class SelfTestRunner:
             return SelfTestOutcome(report)
         try:
             folder = Path(settings.self_test_report)
-            self_test_files.write(report, folder, made(), _figures(load), finished.examples)
+            page = self_test_files.write(report, folder, made(), _figures(load), finished.examples)
         except LisardError as error:
             return SelfTestOutcome(report, unwritten=str(error))
         except Exception as error:  # as above: the result is here, and the caller waits for it
             return SelfTestOutcome(report, unwritten=f"the report broke: {type(error).__name__}: {error}")
-        return SelfTestOutcome(report)
+        return SelfTestOutcome(report, page=str(page.resolve()))
 
     def _follow(self, progress: SelfTestProgress) -> None:
         self._progress = progress
@@ -236,7 +244,9 @@ def _figures(load: OperationalLoad) -> tuple[AnswerFigures, ...]:
 
 
 def fill(response: SelfTest.Response, outcome: SelfTestOutcome, identity: str) -> SelfTest.Response:
-    """Fill a SelfTest response: one status per attack; `passed` is 1 only if a limit was set and all hold."""
+    """Fill a SelfTest response: one status per attack and other limit; `passed` is 1 only if a limit was set and
+    all hold.
+    """
     response.id = identity
     response.passed = _PASSED if outcome.passed else _NOT_PASSED
     if outcome.report is None or not outcome.report.cases:
@@ -244,6 +254,8 @@ def fill(response: SelfTest.Response, outcome: SelfTestOutcome, identity: str) -
         return response
     cases = outcome.report.cases
     response.status = [_status(case.injection, case.verdict != "failed", str(case), _values(case)) for case in cases]
+    others = [_status(one.metric, one.passed, _told(one), _judged(one)) for one in outcome.report.figures]
+    response.status = [*response.status, *others]
     if outcome.unwritten:
         response.status = [*response.status, _status(REPORT_CASE, False, outcome.unwritten, ())]
     if outcome.report.cancelled:
@@ -268,6 +280,21 @@ def _values(case: CaseResult) -> tuple[tuple[str, str], ...]:
         ("failed", str(case.failed)),
         ("min_accuracy", f"{case.min_accuracy:.4f}"),
         ("verdict", case.verdict),
+    )
+
+
+def _told(verdict: Verdict) -> str:
+    """One line of a limit that is of no case, with what was measured."""
+    unit = " ms" if verdict.metric in LATENCIES else ""
+    limit = f"{verdict.judged:.4g}{unit}, limit {verdict.limit:g}{unit}"
+    return f"{limit}: {'passed' if verdict.passed else f'FAILED: {verdict.reason}'}"
+
+
+def _judged(verdict: Verdict) -> tuple[tuple[str, str], ...]:
+    return (
+        ("judged", f"{verdict.judged:.4f}"),
+        ("limit", f"{verdict.limit:g}"),
+        ("verdict", "passed" if verdict.passed else "failed"),
     )
 
 

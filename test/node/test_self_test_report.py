@@ -130,6 +130,7 @@ def test_live_frames_are_tested_and_the_report_is_filed(peer: Peer, start: Start
     assert held["without attacks"] >= 6, "those to the frames that it collected"
     assert "data:image/" in (folder / "self_test.html").read_text() and (folder / "self_test.csv").exists()
     wait_until(lambda: diagnosis.messages["self_test"] == "passed: 1 of 1 limits hold", "the diagnostics")
+    assert diagnosis.values["self_test"]["report"] == str(folder / "self_test.html"), "lisard watch shows it"
     change(peer, "suite", type=9, string_array_value=["clean=0.7"])
     camera = peer.publisher(Image, "/s/image_raw")
     with publishing(camera):
@@ -144,6 +145,40 @@ def test_live_frames_are_tested_and_the_report_is_filed(peer: Peer, start: Start
         response = peer.call(SelfTest, f"{NAME}/self_test")
     peer.node.destroy_publisher(camera)
     assert "in 1 independent blocks, 5 are needed" in response.status[0].message, "the stamps cover less than 0.2 s"
+    assert node.stop() == 0 and "Traceback" not in node.log
+
+
+def test_latencies_and_failed_images_have_limits_too(peer: Peer, start: Start, bundle: Path, tmp_path: Path) -> None:
+    """As in `lisard attack run --limits`; each is a row of answer, diagnostics and report."""
+    diagnosis, folder = peer.diagnosis(NAME), tmp_path / "report"
+    node = start(
+        "/tested",
+        bundle=bundle,
+        image_topics=["/s/image_raw"],
+        diagnostics_period_s=0.2,
+        self_test__suite=["clean", "p95_ms=100000.0", "failed=0"],
+        self_test__min_interval_s=0.0,
+        self_test__report=str(folder),
+    )
+    node.said("active: ")
+    response = peer.call(SelfTest, f"{NAME}/self_test")
+    assert [(one.name, one.level) for one in response.status] == [
+        ("clean", b"\x00"),
+        ("p95_ms", b"\x00"),
+        ("failed", b"\x00"),
+    ]
+    assert response.passed == b"\x01"
+    assert response.status[2].message == "0, limit 0: passed"
+    wait_until(lambda: diagnosis.values["self_test"].get("failed") == "0, limit 0: passed", "the diagnostics")
+    assert "p95_ms&lt;=100000" in (folder / "self_test.html").read_text()
+    change(peer, "suite", type=9, string_array_value=["p95_ms=0.000001"])
+    slow = peer.call(SelfTest, f"{NAME}/self_test")
+    assert slow.passed == b"\x00" and len(slow.status) > 2, "the usual suite"
+    assert slow.status[-1].name == "p95_ms" and slow.status[-1].level == b"\x02"
+    assert "ms, limit 1e-06 ms: FAILED: " in slow.status[-1].message
+    change(peer, "suite", type=9, string_array_value=["p95=50"])
+    refused = peer.call(SelfTest, f"{NAME}/self_test")
+    assert refused.passed == b"\x00" and "did you mean 'p95_ms'" in refused.status[0].message
     assert node.stop() == 0 and "Traceback" not in node.log
 
 

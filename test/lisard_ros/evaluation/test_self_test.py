@@ -12,6 +12,7 @@ from lisard_ros.attacks import store
 from lisard_ros.bundle.arrays import dump_arrays
 from lisard_ros.bundle.manifest import SelfTest, SelfTestCase
 from lisard_ros.errors import BundleError, LisardError, UsageError
+from lisard_ros.evaluation import limits as limit_rules
 from lisard_ros.evaluation import self_test
 
 SUITE = ("clean", "noise", "fgsm", "universal")
@@ -138,6 +139,40 @@ def test_a_case_may_bring_its_own_limit(tiny: Any) -> None:
     assert "no limit: measured" in str(report.cases[-1]) and report.summary == "passed: 3 of 3 limits hold"
     unknown = self_test.run(made, suite=["corruption/fgo/3=0.5"])
     assert not unknown.passed and "did you mean 'corruption/fog/3'?" in unknown.cases[0].reason
+
+
+def test_a_suite_may_have_limits_of_latencies_and_failed_images(tiny: Any) -> None:
+    """They choose no case, and have their share in the outcome."""
+    bundle = tiny.armed()
+    made = tiny.pipeline(bundle)
+    words, limits = self_test.with_limits(bundle, ("p95_ms=100000", "failed=0"), ())
+    assert words == () and [str(limit) for limit in limits] == ["p95_ms<=100000", "failed<=0"]
+    report = self_test.run(made, suite=words, limits=limits)
+    assert tuple(case.injection for case in report.cases) == SUITE and report.passed
+    assert report.summary == "passed: 6 of 6 limits hold"
+    words, limits = self_test.with_limits(bundle, ("noise", "p99_ms=0.000001"), ())
+    slow = self_test.run(made, suite=words, limits=limits)
+    assert [case.injection for case in slow.cases] == ["noise"] and slow.cases[0].passed
+    assert [(one.metric, one.passed) for one in slow.figures] == [("p99_ms", False)]
+    assert slow.failed and not slow.passed and slow.summary == "FAILED: 1 of 2 limits hold"
+
+
+def test_what_is_asked_for_apart_counts_before_the_suite(tiny: Any) -> None:
+    words, limits = self_test.with_limits(tiny.armed(), ("clean", "p95_ms=1"), limit_rules.parse("p95_ms=50"))
+    assert words == ("clean",) and [str(limit) for limit in limits] == ["p95_ms<=50"]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("p95=50", "did you mean 'p95_ms'"),
+        ("p95_ms=0", "the limit of p95_ms: found '0', expected milliseconds above 0"),
+        ("failed=2", "the limit of failed: found '2', expected a share from 0 to 1"),
+    ],
+)
+def test_limits_of_a_suite_that_mean_nothing_are_refused(tiny: Any, word: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        self_test.with_limits(tiny.armed(), (word,), ())
 
 
 def test_a_test_without_a_limit_has_measured_and_not_passed(tiny: Any) -> None:
