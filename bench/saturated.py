@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from statistics import median
 from typing import Any
 
@@ -21,6 +22,7 @@ import psutil
 import rclpy
 from node_load import OPENING_S, Case, onnx_file, started
 from processes import ROOT, environment, save
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
@@ -38,7 +40,10 @@ def loop(options: argparse.Namespace) -> None:
     node, begun = rclpy.create_node("discards"), threading.Event()
     for topic in CASE.topics("ours"):
         node.create_subscription(Image, topic, lambda message: begun.set(), qos_profile_sensor_data)
-    threading.Thread(target=rclpy.spin, args=(node,), daemon=True).start()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    spinning = threading.Thread(target=_spin, args=(executor,))
+    spinning.start()
     given = ort.SessionOptions()
     given.intra_op_num_threads = options.plain_threads
     session = ort.InferenceSession(str(onnx_file(CASE)), given, providers=["CPUExecutionProvider"])
@@ -53,6 +58,13 @@ def loop(options: argparse.Namespace) -> None:
         session.run(None, {head.name: x})
         runs += 1
     print(runs / (time.monotonic() - begin_s), flush=True)
+    rclpy.try_shutdown()
+    spinning.join()
+
+
+def _spin(executor: SingleThreadedExecutor) -> None:
+    with suppress(ExternalShutdownException):
+        executor.spin()
 
 
 def loop_hz(options: argparse.Namespace) -> float:
