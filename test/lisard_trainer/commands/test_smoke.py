@@ -34,6 +34,13 @@ def test_smoke_takes_any_class_folders(classes, images, tmp_path, make_image):
     assert "smoke test passed" in said[-1]
 
 
+def test_smoke_takes_the_shipped_tracks_by_name(tmp_path):
+    """As `make packages` gives them to an installed wheel."""
+    said = []
+    smoke.run(tmp_path / "run", str(smoke.IMAGES), "cpu", said.append)
+    assert "smoke test passed" in said[-1]
+
+
 def test_train_without_recipe_is_wrong_use(capsys):
     assert cli.main(["train"]) == 2
     assert "no recipe" in capsys.readouterr().err

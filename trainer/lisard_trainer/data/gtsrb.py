@@ -51,10 +51,11 @@ class Gtsrb(Reader):
         return _published(root) is not None or _rescaled(root)
 
     def training(self, root: Path, settings: Data) -> ImageDataset:
-        """The training images, in tracks."""
+        """The training images, in tracks unless the recipe says `tracks: none`."""
         folder = _published(root)
         listing = _list_rescaled(root) if folder is None else _list_published(folder, settings.gtsrb_roi)
-        return checks.every_class(files.decode(folders.by_name(listing), settings.size_px), listing.root)
+        named = listing if settings.tracks == "none" else folders.by_name(listing)
+        return checks.every_class(files.decode(named, settings.size_px), listing.root)
 
     def test(self, root: Path, settings: Data) -> ImageDataset | None:
         """The official test images, if they are there."""
