@@ -34,9 +34,9 @@ class Data(RecipeSection, section="data"):
     """Which images: a folder (empty: --data or LISARD_DATA), its kind, the input size, the split, words for the card.
 
     kind `auto` looks at the folder. tracks (kinds `folder` and `gtsrb`): `name` splits by the track in
-    <track>_<frame>, `none` by image, `auto` by track when all names are two numbers. gtsrb_roi cuts the sign out of the original GTSRB images.
-    balance: 0 trains on each image once in an epoch, 1 on each class equally often; between, a class of n images is
-    seen in proportion to n ** (1 - balance). An epoch stays as long as it is.
+    <track>_<frame>, `none` by image, `auto` by track when all names are two numbers. gtsrb_roi cuts the sign out of
+    the original GTSRB images. balance: 0 trains on each image once in an epoch, 1 on each class equally often; between,
+    a class of n images is seen in proportion to n ** (1 - balance). An epoch stays as long as it is.
     """
 
     folder: str = ""
