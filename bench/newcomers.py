@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from processes import measured_on
+from processes import commit, measured_on
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -127,9 +127,11 @@ def main() -> int:
         for name in names:
             folder = (options.folder or Path(temporary)) / name
             shutil.rmtree(folder, ignore_errors=True)
-            brings = NEWCOMERS[name].brings
-            outcome = newcomer(name, folder, getattr(options, brings) if brings else None)
-            print(save(name, {**asdict(outcome), **measured_on()}))
+            brings, cloned = NEWCOMERS[name].brings, commit()
+            brought = getattr(options, brings) if brings else None
+            outcome = newcomer(name, folder, brought)
+            files = sum(path.is_file() for path in brought.rglob("*")) if brought is not None else 0
+            print(save(name, {**asdict(outcome), "files_brought": files, **measured_on(), "commit": cloned}))
     return 0
 
 
@@ -252,6 +254,7 @@ def table(report: dict[str, Any]) -> str:
             "",
             f"## The one who {NEWCOMERS[name].words}",
             "",
+            *([f"Files of their own: {one['files_brought']:,}.", ""] if one.get("files_brought") else []),
             "| part of the page | first line | s | CPU s |",
             "|---|---|---|---|",
         ]

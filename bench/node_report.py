@@ -92,7 +92,8 @@ def saturated(r: Mapping[str, Any]) -> str:
     node, loop = (median(turn[key] for turn in r["turns"]) for key in ("node_hz", "loop_hz"))
     return (
         f"## At saturation\n\n{r['case']}, {r['rate_hz']:g} Hz each. The loop runs ONNX Runtime with {r['threads']} "
-        "threads on a ready tensor, while the same cameras publish to a subscriber that discards the images. Medians "
+        "threads on a ready tensor, while the same cameras publish to a subscriber that discards the images. It "
+        "takes every image, where the node leaves those that it cannot answer in the middleware. Medians "
         f"of {len(r['turns'])} turns.\n\n| figure | measured | asked |\n|---|---|---|\n"
         f"| answers in a second | {node:.1f} | |\n| runs of the loop in a second | {loop:.1f} | |\n"
         f"| the first over the second | {r['share']:.2f} | >= {r['bar']:g} |\n"

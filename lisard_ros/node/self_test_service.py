@@ -244,9 +244,7 @@ def _figures(load: OperationalLoad) -> tuple[AnswerFigures, ...]:
 
 
 def fill(response: SelfTest.Response, outcome: SelfTestOutcome, identity: str) -> SelfTest.Response:
-    """Fill a SelfTest response: one status per attack and other limit; `passed` is 1 only if a limit was set and
-    all hold.
-    """
+    """Fill a SelfTest response: a status for each attack and limit; `passed`: a limit was set, and all hold."""
     response.id = identity
     response.passed = _PASSED if outcome.passed else _NOT_PASSED
     if outcome.report is None or not outcome.report.cases:
